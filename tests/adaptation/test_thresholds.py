@@ -44,7 +44,7 @@ def test_thresholds_of_healthy_voxels_need_healthy_scans():
 
 
 def test_contrasts_that_nobody_annotated_lose_their_thresholds_with_a_word():
-    tables = {name: {"ml:1": {}} for name in ("FLAIR", "T1w", "T2w")}
+    tables = {name: {"ml:1": {}} for name in ("FLAIR", "T1w", "T2w", "FLAIR+T1w")}
     before = SimpleNamespace(calibration={"thresholds": {"ml:1": {}}, "modalities": tables})
     adapter = SimpleNamespace(bundle=before, notes=[])
     annotated = Manifest((ScanRecord("a", Path("x"), "FLAIR", pathology="ms"),))

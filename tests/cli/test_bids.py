@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import tempfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -260,6 +261,18 @@ def test_the_group_table_repeats_the_results(app, command, dataset, tmp_path):
         assert int(row["n_flags"]) == len(told["qc"]["flags"])
         peak = [float(line.split("\t")[2]) for line in _lesions(output / name)]
         assert row["peak_score"] == (str(max(peak)) if peak else "n/a")
+    assert "warning: the results are of" not in said.err
+    # A later run that fails, and one with another model.
+    where = json.loads((output / FIRST).read_text())["input_in_dataset"]
+    record = {"input_in_dataset": where, "error": "no memory"}
+    (output / "logs").mkdir(exist_ok=True)
+    (output / "logs" / f"{Path(where).name.partition('.')[0]}.json").write_text(json.dumps(record))
+    told = json.loads((output / SECOND).read_text())
+    (output / SECOND).write_text(json.dumps(told | {"model_sha256": "0" * 64}))
+    code, said = command("bids", dataset, output, "group")
+    assert f"warning: 1 result of an earlier run, as the last one failed: {where}" in said.err
+    assert "warning: the results are of 2 models (column model_sha256)" in said.err
+    assert table(output)[0]["notes"].startswith("the result of an earlier run; the last one failed: no memory")
 
 
 def _lesions(provenance):

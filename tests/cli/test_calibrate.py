@@ -88,6 +88,26 @@ def test_only_scans_that_nobody_annotated_are_refused_at_once(command, small_mod
     assert "calibration needs healthy or annotated scans" in said.err
 
 
+def test_a_scan_that_failed_to_register_sets_no_threshold(command, small_model, small_cohort, tmp_path, monkeypatch):
+    score_scan = calibrate.score_scan
+
+    def scored(predictor, record):
+        found = score_scan(predictor, record)
+        if record.subject != "g":
+            return found
+        qc = replace(found.scan.qc, registration_failed=True)
+        return replace(found, scan=replace(found.scan, qc=qc))
+
+    monkeypatch.setattr(calibrate, "score_scan", scored)
+    manifest = small_cohort([*HEALTHY, ("g", "FLAIR", "val", "healthy")])
+    code, said = command("calibrate", small_model, "--manifest", manifest, "-o", tmp_path / "own", "--no-progress")
+    assert code == 3
+    assert "sub-g_FLAIR: a scan must register to the template to set a threshold" in said.err
+    flagged = "warning: 2 of 2 scans have quality flags and count: thick slices (5.0 mm) (sub-f0_FLAIR and 1 more)"
+    assert flagged in said.err
+    assert load_bundle(tmp_path / "own").calibration["subjects"] == ["f0", "f1"]
+
+
 @pytest.mark.parametrize(("split", "blank", "got"), [("test", (), "no such split"), ("val", ("lesion",), "none with")])
 def test_patients_without_effect_are_refused(command, small_model, small_cohort, split, blank, got):
     patients = blanked(small_cohort([("x", "FLAIR", split, "ms")], "ill"), *blank)

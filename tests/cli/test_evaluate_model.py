@@ -88,7 +88,8 @@ def test_quality_flags_are_told_and_kept_and_a_healthy_persons_lesion_does_not_c
     assert lesion in flagged["sub-r_FLAIR"]
     assert f"warning: {len(flagged)} of 3 scans" in said.err
     with (out / "scans.tsv").open() as handle:
-        rows = [row for row in csv.DictReader(handle, delimiter="\t") if row["scan"] == "sub-r_FLAIR"]
+        rows = [row for row in csv.DictReader(handle, delimiter="\t") if row["scan_id"] == "sub-r_FLAIR"]
+    assert rows
     assert "auprc" not in {row["metric"] for row in rows if row["value"] != "n/a"}
 
 

@@ -256,6 +256,9 @@ def test_a_healthy_scan_with_lesion_is_refused(manifest, tmp_path):
     sick, _ = manifest
     with pytest.raises(DataError, match="lesion mask of a healthy scan must be empty, got 108 voxels"):
         build_store(Manifest((replace(sick, pathology="healthy"),)), CONFIG, tmp_path / "cache", description="scans")
+    build_store(Manifest((sick,)), CONFIG, tmp_path / "cache", description="scans")
+    with pytest.raises(DataError, match="lesion mask of a healthy scan must be empty"):  # its slices are there
+        build_store(Manifest((replace(sick, pathology="healthy"),)), CONFIG, tmp_path / "cache", description="scans")
 
 
 def test_no_scan_and_no_brain_are_refused(manifest, tmp_path):

@@ -272,7 +272,8 @@ class Adapter:
                 f"thresholds {', '.join(gone)} belonged to the old scores and were removed: run halebrain calibrate"
             )
         tables = self.bundle.calibration.get("modalities", {})
-        if others := sorted(set(tables) - {record.contrast for record in annotated}):
+        alone = {name for name in tables if "+" not in name}  # the others are sets of contrasts of exams
+        if others := sorted(alone - {record.contrast for record in annotated}):
             self.notes.append(
                 f"{', '.join(others)}: the thresholds are removed, too, as the new default is that of the annotated "
                 "scans: use the model before the adaptation for these contrasts, or run halebrain calibrate"

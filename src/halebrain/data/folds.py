@@ -72,8 +72,13 @@ def make_folds(manifest: Manifest, plan: FoldPlan) -> list[Manifest]:
 
 
 def usable(manifest: Manifest) -> Manifest:
-    """Return the scans that a benchmark can use: healthy ones and annotated ones."""
-    return manifest.select(lambda record: record.is_healthy or record.is_annotated)
+    """Return the scans that can be judged: healthy ones and annotated ones."""
+    return manifest.select(is_usable)
+
+
+def is_usable(record: ScanRecord) -> bool:
+    """Return whether a scan can be judged: what it shows is declared, as healthy or by a mask."""
+    return record.is_healthy or record.is_annotated
 
 
 def _check_conditions(rows: Manifest) -> None:

@@ -10,6 +10,7 @@ from halebrain.core.about import versions
 from halebrain.core.errors import CannotWriteError
 from halebrain.core.leftovers import sweep
 from halebrain.core.progress import Stopwatch
+from halebrain.io.annotation import read_lesion
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import PATHS, ScanRecord
 from halebrain.io.volume import read_healthy, read_mask, read_volume
@@ -60,7 +61,7 @@ def prepare_scan(task: PrepareTask) -> PrepareOutcome:
         volume = read_volume(record.image)
         notes = list(volume.notes)
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume, notes)
-        lesion = None if record.lesion is None else read_mask(record.lesion, volume, notes)
+        lesion = read_lesion(record, volume, notes)
         healthy = None if record.healthy is None else read_healthy(record.healthy, volume, notes)
     preprocessor = Preprocessor(task.config)
     scan = preprocessor.run(volume, brain_mask=mask, space=record.space)

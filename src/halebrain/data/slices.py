@@ -24,9 +24,9 @@ from halebrain.core.files import atomic_path
 from halebrain.core.parallel import Schedule, map_items
 from halebrain.core.progress import track
 from halebrain.core.types import LEARNED_BRAIN_PIXELS, SLICE_AXIS
+from halebrain.io.annotation import lesion_of_a_healthy_scan, read_lesion
 from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
-from halebrain.io.volume import read_mask
 from halebrain.preprocessing.pipeline import PreprocessingConfig, Preprocessor
 from halebrain.preprocessing.prepared import open_record, read_sidecar
 
@@ -191,9 +191,14 @@ def build_store(
     for _, error in track(made, description=f"Reading {description}", total=len(missing)):
         if error is not None:
             raise error
+    labels = tuple(np.load(place.label, mmap_mode="r") for place in places)
+    for record, own in zip(manifest, labels, strict=True):
+        # The slices may be older than the word that the scan is healthy.
+        if record.is_healthy and record.lesion is not None and (marked := int((own > 1).sum())):
+            raise lesion_of_a_healthy_scan(record, marked)
     return SliceStore(
         tuple(np.load(place.image, mmap_mode="r") for place in places),
-        tuple(np.load(place.label, mmap_mode="r") for place in places),
+        labels,
         manifest.records,
         tuple(np.load(place.levels) for place in places) if with_levels else (),
     )
@@ -252,15 +257,8 @@ def _preprocess(task: tuple[ScanRecord, PreprocessingConfig, _Cached]) -> None:
     if scan.qc.registration_failed:
         raise DataError("a training scan must register to the template", where=record.image, remedy="check it")
     labels = scan.brain_mask.astype(np.uint8)
-    if record.lesion is not None:
-        lesion = read_mask(record.lesion, volume)
-        if record.is_healthy and lesion.any():
-            raise DataError(
-                "the lesion mask of a healthy scan must be empty",
-                received=f"{lesion.sum()} voxels",
-                where=record.lesion,
-                remedy='write the disease under "pathology", or leave "lesion" empty',
-            )
+    lesion = read_lesion(record, volume)
+    if lesion is not None:
         labels[scan.mask_from_native(lesion) & scan.brain_mask] = 3
     slices = np.moveaxis(scan.image, SLICE_AXIS, 0).astype(np.float16)
     labels = np.moveaxis(labels, SLICE_AXIS, 0)

@@ -4,7 +4,6 @@ Sources: intensity after histogram equalisation: Meissen et al. 2021, "Challengi
 segmentation methods for brain MRI". Atlas of healthy scans: the voxel-wise z-score of morphometry.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -90,13 +89,6 @@ class AtlasModel:
         if sums is None:
             raise ValueError("an atlas needs at least one scan")
         return cls(*sums.pooled(smoothing_voxels), n_scans)
-
-    def sha256(self) -> str:
-        """Return a hash of the atlas, by which scores of another one are told apart."""
-        made = hashlib.sha256(str(self.n_scans).encode())
-        for part in (self.mean, self.std):
-            made.update(np.ascontiguousarray(part).tobytes())
-        return made.hexdigest()
 
     def z(self, image: FloatArray) -> FloatArray:
         """Return how many standard deviations an image lies above the mean, `(i, j, k)`; 0 where none is known."""

@@ -31,13 +31,15 @@ class Contribution:
     Args:
         scores: Its figures, by method.
         levels: Quality of its reconstruction, one entry a level.
-        notes: What was done to its files, or its quality flags.
+        notes: What was done to its files.
+        flags: Its quality flags.
         thresholds: Set of contrasts → value and name of the threshold of an exam.
     """
 
     scores: ScanScores
     levels: tuple[LevelQuality, ...] = ()
     notes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     thresholds: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
 
 
@@ -56,6 +58,7 @@ def write_contribution(path: Path, made: Contribution, *, identity: str) -> None
         "thumbnail": None if thumbnail is None else {"scan_id": thumbnail.scan_id, "value": thumbnail.value},
         "levels": [asdict(level) for level in made.levels],
         "notes": list(made.notes),
+        "flags": list(made.flags),
         "thresholds": {key: dict(value) for key, value in made.thresholds.items()},
     }
     arrays[_TEXT] = np.frombuffer(json.dumps(stated).encode(), np.uint8)
@@ -78,7 +81,8 @@ def read_contribution(path: Path) -> Contribution:
     levels = tuple(
         LevelQuality(**{**level, "quality": ReconstructionQuality(**level["quality"])}) for level in stated["levels"]
     )
-    return Contribution(ScanScores(methods, thumbnail), levels, tuple(stated["notes"]), stated["thresholds"])
+    notes, flags = tuple(stated["notes"]), tuple(stated["flags"])
+    return Contribution(ScanScores(methods, thumbnail), levels, notes, flags, stated["thresholds"])
 
 
 def identity_of(path: Path) -> str | None:

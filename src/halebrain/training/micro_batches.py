@@ -53,7 +53,8 @@ class RunningStatistics:
     def finish(self) -> None:
         """Set the statistics to the mean over the micro-batches of all processes."""
         for running, total in zip(self._running, self._sums, strict=True):
-            running.copy_(self._fabric.all_reduce(total, reduce_op="sum") / self._count)
+            mean = self._fabric.all_reduce(total, reduce_op="sum") / self._count
+            running.copy_(mean if running.is_floating_point() else mean.ceil())  # a count goes on by 1
 
 
 def _running(network: nn.Module) -> Iterator[torch.Tensor]:

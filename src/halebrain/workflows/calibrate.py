@@ -12,7 +12,7 @@ from halebrain.core.errors import CannotWriteError, DataError, MissingInputError
 from halebrain.core.failures import Failures
 from halebrain.core.messages import Notify, log_message
 from halebrain.core.wording import counted, whole_percent
-from halebrain.data.folds import unused_notes
+from halebrain.data.folds import is_usable, unused_notes, usable
 from halebrain.inference.anomaly_map import NORMALISED, PostprocessingConfig
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.scans import score_scan
@@ -20,7 +20,7 @@ from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.models.bundle import Bundle, load_bundle, read_summary
 from halebrain.models.bundle_files import copy_bundle, store_calibration, store_scoring
 from halebrain.models.card import model_card
-from halebrain.models.healthy_map import HealthyScans
+from halebrain.models.healthy_map import MIN_SUBJECTS, HealthyScans
 from halebrain.models.store import find_model
 from halebrain.thresholds.calibration import (
     MIN_HEALTHY_SCANS,
@@ -41,6 +41,7 @@ from halebrain.workflows.healthy_map import HealthyFit, fit_healthy_map
 from halebrain.workflows.selection import check_words, refuse_seen, tell_flagged
 from halebrain.workflows.settings import CalibrateSettings, DetectSettings
 
+_LEAVES_OUT = "use --healthy-map, which leaves each person out of the map for own scans"
 _PLAIN = {"residual": "absolute", "fusion": "weighted_sum"}
 """Scores that need no healthy map, with which a map is fitted."""
 
@@ -81,7 +82,7 @@ def calibrate_on_manifest(model: Path, manifest: Path, settings: CalibrateSettin
     calibrate = _calibrate_exams if settings.exams else run_calibration
     calibration = calibrate(model, rows, settings, failures=failures)
     kept = rows.select(lambda r: r.scan_id not in failures.reasons)
-    _warn_of_few(kept, settings.population_fraction, settings.notify)
+    _warn_of_few(kept, settings)
     if not settings.plain and not settings.no_growth and not settings.exams:
         _tell_why_not_grown(calibration, kept, settings)
     target = settings.output or model
@@ -106,13 +107,13 @@ def _patients(path: Path, settings: CalibrateSettings) -> Manifest:
             remedy='write val under "split", and the masks under "lesion"',
         )
     if left := len(rows) - len(found):
-        settings.notify(f"{counted(left, 'scan')} of --patients without a mask left out")
+        settings.notify(f"{counted(left, 'scan')} of --patients left out, as no patients with a mask")
     return found
 
 
 def _usable(rows: Manifest, notify: Notify) -> Manifest:
     """Return the scans that are healthy or annotated; the others give no threshold."""
-    used = rows.select(lambda row: row.is_healthy or row.is_annotated)
+    used = usable(rows)
     if len(rows) and len(used) == 0:
         raise _nothing_usable(rows)
     for note in unused_notes(len(rows) - len(used)):
@@ -275,11 +276,14 @@ def _with_residual(
     fit = fit_healthy_map(predictor, rows, failures=failures, notify=settings.notify)
     rows = rows.select(lambda record: record.scan_id not in failures.reasons)
     fitted = replace(bundle, config=final, healthy_map=fit.fitted)
-    _warn_of_own_map(fitted, rows.select(lambda record: record.contrast not in fit.contrasts), settings.notify)
+    others = rows.select(lambda record: record.contrast not in fit.contrasts)
+    _warn_of_own_map(
+        fitted, others, settings.notify, f"their map is the earlier one, as {MIN_SUBJECTS} people are needed"
+    )
     return fitted, fit, rows
 
 
-def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
+def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify, remedy: str = _LEAVES_OUT) -> None:
     """Warn where thresholds are chosen on scans that are in the healthy map, which makes them too low."""
     post = parse_config(PostprocessingConfig, bundle.config.postprocessing, where=bundle.where)
     if not post.needs_healthy_map or bundle.healthy_map is None:
@@ -290,13 +294,13 @@ def _warn_of_own_map(bundle: Bundle, rows: Manifest, notify: Notify) -> None:
     if inside:
         notify(
             f"warning: {counted(len(inside), 'person', 'people')} of these scans are in the model's healthy map, and "
-            "score lower than others would: use --healthy-map, which leaves each person out of the map for own scans"
+            f"score lower than others would: {remedy}"
         )
 
 
 def _calibrate_exams(model: Path, rows: Manifest, settings: CalibrateSettings, *, failures: Failures) -> Calibration:
     """Choose the thresholds of exams on `rows` and store them in the bundle, or in a copy, beside those of scans."""
-    rows = of_exams(rows, lambda r: r.is_annotated or r.is_healthy)
+    rows = of_exams(rows, is_usable)
     source = _source(model, settings.output)
     bundle = load_bundle(source)
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "calibrated on")
@@ -482,16 +486,17 @@ def _healthy_people(rows: Manifest) -> Counter[str]:
     return Counter(contrast for contrast, _ in {(row.contrast, row.subject) for row in rows if row.is_healthy})
 
 
-def _warn_of_few(rows: Manifest, population_fraction: float, notify: Notify) -> None:
-    """Warn about contrasts with too few healthy scans for the confidence of false-positive-volume thresholds."""
+def _warn_of_few(rows: Manifest, settings: CalibrateSettings) -> None:
+    """Warn about contrasts with too few healthy scans for their thresholds, or for the confidence of these."""
+    population_fraction, notify = settings.population_fraction, settings.notify
     for modality, count in sorted(_healthy_people(rows).items()):
         sure = reached_confidence(count, population_fraction=population_fraction)
-        if count < MIN_HEALTHY_SCANS:
+        if count < MIN_HEALTHY_SCANS and not settings.exams:
             notify(
                 f"warning: {modality}: {counted(count, 'healthy person', 'healthy people')}, {MIN_HEALTHY_SCANS} are "
                 "needed for its own thresholds; those over all contrasts hold"
             )
-        elif sure < CONFIDENCE:
+        elif count >= MIN_HEALTHY_SCANS and sure < CONFIDENCE:
             few = f"{count} healthy people are too few for {100 * population_fraction:g} % of people"
             notify(
                 f"warning: {modality}: {few}: all of them must keep the limit, with a confidence of "

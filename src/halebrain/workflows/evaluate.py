@@ -17,7 +17,7 @@ from halebrain.core.modality import lesions_are_dark
 from halebrain.core.parallel import HERE, Schedule
 from halebrain.core.progress import track
 from halebrain.core.types import FloatArray, MaskArray
-from halebrain.data.folds import unused_notes
+from halebrain.data.folds import is_usable, unused_notes, usable
 from halebrain.evaluation.baselines import ATLAS, BASELINES, DEFAULT, AtlasModel, baseline_map
 from halebrain.evaluation.case import Case
 from halebrain.evaluation.contribution import Contribution
@@ -31,6 +31,7 @@ from halebrain.inference.anomaly_map import NORMALISED
 from halebrain.inference.predictor import Predictor
 from halebrain.inference.regions import near_ventricles, regions_are_known
 from halebrain.inference.scans import ScoredScan, score_scan
+from halebrain.io.checksum import scan_sha256
 from halebrain.io.manifest import Manifest, ScanRecord
 from halebrain.io.tree import LeftOut, summed_left_out
 from halebrain.models.store import DEFAULT_MODEL
@@ -130,7 +131,7 @@ def _evaluate_model(output: Path, settings: EvaluateSettings, scores: Scoring) -
         table = with_exam_pathologies(table)
     rows = table.select(lambda r: settings.split in ("all", r.split))
     rows = chosen_scans(rows, table=table, modalities=settings.modalities, pathologies=settings.pathologies)
-    used = of_exams(rows, _is_scored) if settings.exams else rows.select(_is_scored)
+    used = of_exams(rows, is_usable) if settings.exams else usable(rows)
     for note in unused_notes(len(rows) - len(used)):
         settings.notify(f"warning: {note}")
     rows = used
@@ -141,7 +142,8 @@ def _evaluate_model(output: Path, settings: EvaluateSettings, scores: Scoring) -
         predictor, atlases = model.detector().predictor, None
         if settings.baselines:
             atlases = fit_atlases(table, rows, predictor.preprocessor, notify=settings.notify)
-        wanted = _Wanted(paper or settings.grid == "working", settings.reconstruction, atlases)
+        behind = _atlas_scans(table, rows).of_contrasts(tuple(atlases)).records if atlases else ()
+        wanted = _Wanted(paper or settings.grid == "working", settings.reconstruction, atlases, behind)
         found = _scored(model, rows, wanted, scores)
     name = (settings.model or Path(DEFAULT_MODEL)).name
     if isinstance(found, ScansLeft):
@@ -263,13 +265,13 @@ class _Wanted:
     working: bool
     reconstruction: bool
     atlases: dict[str, AtlasModel] | None
+    atlas_scans: tuple[ScanRecord, ...] = ()
 
     @property
     def stated(self) -> list[object]:
-        """It as JSON data; of each atlas a hash."""
-        atlases = self.atlases
-        hashes = None if atlases is None else {name: atlas.sha256() for name, atlas in sorted(atlases.items())}
-        return [self.working, self.reconstruction, hashes]
+        """It as JSON data; of the atlases the scans, as another machine may fit the last bit otherwise."""
+        counts = None if self.atlases is None else {name: one.n_scans for name, one in sorted(self.atlases.items())}
+        return [self.working, self.reconstruction, counts, [_scan_of_atlas(record) for record in self.atlas_scans]]
 
 
 def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring) -> Evaluation | ScansLeft:
@@ -282,15 +284,15 @@ def _scored(model: WorkerModel, rows: Manifest, wanted: _Wanted, scores: Scoring
             received=predictor.bundle.config.reconstructor.name,
             remedy="remove the option",
         )
-    rows = _unseen(rows.select(_is_scored), predictor)
+    rows = _unseen(usable(rows), predictor)
     tell_without_evidence(rows, predictor, detector.settings.notify)
     evaluator, levels, flagged = Evaluator(seed=predictor.seed), list[LevelQuality](), dict[str, tuple[str, ...]]()
 
     def keep(record: ScanRecord, found: Contribution) -> None:
         evaluator.take(found.scores)
         levels.extend(found.levels)
-        if found.notes:
-            flagged[record.scan_id] = found.notes
+        if found.flags:
+            flagged[record.scan_id] = found.flags
 
     done = scores.each(
         partial(_score, model, wanted),
@@ -334,12 +336,7 @@ def _score(model: WorkerModel, wanted: _Wanted, record: ScanRecord) -> Contribut
     found = _levels(predictor, scored) if wanted.reconstruction else []
     image = scored.scan.image if working else scored.volume.data
     scores = ScanScores.of(methods, image=image, shown="model")
-    return Contribution(scores, tuple(found), scored.quality_flags())
-
-
-def _is_scored(record: ScanRecord) -> bool:
-    """Return whether a scan can be evaluated: annotated or healthy."""
-    return record.is_annotated or record.is_healthy
+    return Contribution(scores, tuple(found), flags=scored.quality_flags())
 
 
 def _unseen(rows: Manifest, predictor: Predictor) -> Manifest:
@@ -457,9 +454,7 @@ def fit_atlases(
 
     Subjects that are evaluated take no part. A modality without two such scans has no atlas, with a note.
     """
-    evaluated = set(rows.subjects())
-    train = manifest.split("train").select(lambda r: r.is_healthy and r.subject not in evaluated)
-    atlases = {}
+    train, atlases = _atlas_scans(manifest, rows), {}
     for modality in sorted({record.contrast for record in rows}):
         healthy = train.of_contrasts((modality,))
         if len(healthy) < _LEAST_SCANS:
@@ -467,6 +462,18 @@ def fit_atlases(
             continue
         atlases[modality] = AtlasModel.fit(_working_scans(healthy, preprocessor, f"Atlas of {modality}", notify))
     return atlases
+
+
+def _atlas_scans(manifest: Manifest, rows: Manifest) -> Manifest:
+    """Return the healthy scans of the split "train" of people who are not evaluated."""
+    evaluated = set(rows.subjects())
+    return manifest.split("train").select(lambda r: r.is_healthy and r.subject not in evaluated)
+
+
+def _scan_of_atlas(record: ScanRecord) -> list[str | None]:
+    """Return what tells a scan of an atlas from another one: its name and its files' content."""
+    files = (record.image, record.brain_mask)
+    return [record.scan_id, record.space, *(None if path is None else scan_sha256(path) for path in files)]
 
 
 def _baseline_scores(

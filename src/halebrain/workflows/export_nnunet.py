@@ -20,6 +20,7 @@ from halebrain.core.modality import standard_modality
 from halebrain.core.progress import track
 from halebrain.core.types import Affine, FloatArray, MaskArray, Placement
 from halebrain.core.wording import counted
+from halebrain.io.annotation import read_lesion
 from halebrain.io.grid import match
 from halebrain.io.manifest import SPLITS, Manifest, ScanRecord
 from halebrain.io.nifti import write_volume
@@ -216,7 +217,8 @@ def _read(record: ScanRecord, preprocessor: Preprocessor | None) -> _Scan:
     volume = read_volume(record.image)
     for note in volume.notes if preprocessor is None else ():
         log_message(f"{record.scan_id}: {note}")
-    lesion = np.zeros(volume.shape, bool) if record.lesion is None else read_mask(record.lesion, volume)
+    annotated = read_lesion(record, volume)
+    lesion = np.zeros(volume.shape, bool) if annotated is None else annotated
     if preprocessor is None:
         mask = None if record.brain_mask is None else read_mask(record.brain_mask, volume)
         image = volume.data if mask is None else np.where(mask, volume.data, 0).astype(np.float32)

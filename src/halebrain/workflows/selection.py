@@ -67,11 +67,16 @@ def refuse_seen(rows: Manifest, seen: dict[str, str], purpose: str) -> None:
 
 
 def tell_flagged(flagged: Mapping[str, Sequence[str]], total: int, notify: Notify) -> None:
-    """Say how many of the scans that count have quality flags, and those of the first."""
-    if flagged:
-        name, flags = next(iter(flagged.items()))
-        have = f"{len(flagged)} of {counted(total, 'scan')} {'has' if len(flagged) == 1 else 'have'} quality flags"
-        notify(f"warning: {have} and {'counts' if len(flagged) == 1 else 'count'}, first {name}: {'; '.join(flags)}")
+    """Say how many of the scans that count have quality flags, and of each flag how many scans, with the first."""
+    if not flagged:
+        return
+    scans: dict[str, list[str]] = {}
+    for name, flags in flagged.items():
+        for flag in flags:
+            scans.setdefault(flag, []).append(name)
+    have = f"{len(flagged)} of {counted(total, 'scan')} {'has' if len(flagged) == 1 else 'have'} quality flags"
+    each = [f"{flag} ({first_of(names, 1)})" for flag, names in sorted(scans.items(), key=lambda item: -len(item[1]))]
+    notify(f"warning: {have} and {'counts' if len(flagged) == 1 else 'count'}: {'; '.join(each)}")
 
 
 def tell_without_evidence(rows: Manifest, predictor: "Predictor", notify: Notify) -> None:

@@ -10,6 +10,7 @@ from halebrain.core.device import find_device
 from halebrain.core.errors import CannotWriteError, DataError, MissingInputError, UsageError
 from halebrain.core.failures import Failures
 from halebrain.core.files import write_text
+from halebrain.core.messages import Notify
 from halebrain.core.types import FloatArray, MaskArray
 from halebrain.evaluation.provenance import WORKING_GRID
 from halebrain.evaluation.sweep import SEEN, UNSEEN, FusionSweep, SweepPoint, best_point, sweep_tsv
@@ -22,7 +23,7 @@ from halebrain.models.card import model_card
 from halebrain.models.store import load_model
 from halebrain.report.evaluation_figures import sweep_figure
 from halebrain.report.figures import save_figure
-from halebrain.workflows.selection import chosen_scans, refuse_seen, tell_without_evidence
+from halebrain.workflows.selection import chosen_scans, refuse_seen, tell_flagged, tell_without_evidence
 from halebrain.workflows.settings import TuneSettings
 
 
@@ -59,7 +60,7 @@ def tune_model(
     failures = Failures(output, settings.notify)
     predictor = Predictor(bundle, device=find_device(settings.device), seed=settings.seed)
     tell_without_evidence(rows, predictor, settings.notify)
-    points, rows = _run_sweep(predictor, rows, failures)
+    points, rows = _run_sweep(predictor, rows, failures, settings.notify)
     files = _write(points, rows, bundle, output, settings.seed)
     scored(points)
     if store is not None and target is not None:
@@ -73,7 +74,9 @@ def tune_model(
     return TuneResults(points, rows, files, failures)
 
 
-def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tuple[list[SweepPoint], Manifest]:
+def _run_sweep(
+    predictor: Predictor, rows: Manifest, failures: Failures, notify: Notify
+) -> tuple[list[SweepPoint], Manifest]:
     """Run the networks once over each scan and score every weight; return the scores and the scans that took part."""
     bundle, where = predictor.bundle, rows.where
     if len(rows) == 0:
@@ -89,12 +92,12 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
             remedy="give a detector, which has both stages; halebrain models info MODEL shows the kind",
         )
     refuse_seen(rows, bundle.seen_subjects("train_subjects"), "tuned on")
-    sweep, learned = FusionSweep(), bundle.learned_diseases()
+    sweep, learned, flagged = FusionSweep(), bundle.learned_diseases(), dict[str, tuple[str, ...]]()
 
     def score(record: ScanRecord) -> None:
         scored = score_scan(predictor, record)
         if flags := scored.quality_flags():
-            failures.note(record.scan_id, f"counts, with quality flags: {'; '.join(flags)}")
+            flagged[record.scan_id] = flags
         # As evaluation counts them: lesion that the brain mask missed is missed.
         lesion = scored.lesion_working()
         region = scored.scan.brain_mask | lesion
@@ -102,6 +105,7 @@ def _run_sweep(predictor: Predictor, rows: Manifest, failures: Failures) -> tupl
         sweep.add(SEEN if scored.record.condition in learned else UNSEEN, fused, lesion[region])
 
     done = failures.each(score, rows.records, name=lambda record: record.scan_id, description="Tuning")
+    tell_flagged(flagged, len(done), notify)
     points = sweep.finish()
     if not points:
         raise MissingInputError(

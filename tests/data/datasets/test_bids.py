@@ -130,7 +130,18 @@ def test_rows_of_one_person_that_differ_are_reported_and_not_guessed(tree):
     )
 
 
-def test_the_table_of_sessions_speaks_before_that_of_people(tree):
+def test_no_session_makes_a_patient_healthy_and_a_bad_table_stops_nobody(tree):
+    names = ("sub-01/ses-a/anat/sub-01_ses-a_T1w.nii.gz", "sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz")
+    root = people(tree(*names), ["sub-01", "60", "F", "ms"], ["sub-02", "40", "F", "HC"])
+    (root / "sub-01/sub-01_sessions.tsv").write_text("session_id\tage\tgroup\nses-a\t735\tcontrol\n")
+    (root / "sub-02/sub-02_sessions.tsv").write_bytes("session_id\tgroup\nses-a\tgrö\n".encode("latin-1"))
+    result = read_source("bids", root)
+    assert [(r.age, r.pathology) for r in result.manifest] == [(60, "ms"), (40, "healthy")]
+    assert "sub-01_ses-a: '735' is not a valid age" in result.problems[0]
+    assert "sub-02_sessions.tsv: cannot be used: " in result.problems[1]
+
+
+def test_the_table_of_sessions_takes_precedence_over_that_of_people(tree):
     sessions = [f"sub-01/ses-{name}/anat/sub-01_ses-{name}_T1w.nii.gz" for name in "abc"]
     root = people(tree(*sessions, "sub-02/anat/sub-02_T1w.nii.gz"), ["sub-01", "60", "F", "HC", "A"], ["sub-02", "40"])
     rows = "session_id\tage\tdiagnosis\nses-a\t61.5\tn/a\nses-b\t63\tstroke\nses-b\t64\tstroke\n"

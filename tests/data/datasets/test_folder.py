@@ -44,6 +44,8 @@ def test_names_of_masks_are_scans_where_the_user_says_so(tree):
     root = tree("01_brain_mask.nii.gz", "02_seg.nii.gz")
     result = read_source("folder", root, {"pattern": "{subject}_mask.nii.gz", "modality": "T1w"})
     assert [r.image.name for r in result.manifest] == ["01_brain_mask.nii.gz"]
+    result = read_source("folder", root, {"pattern": "{subject}_seg{any}.nii.gz", "modality": "T1w"})
+    assert [r.image.name for r in result.manifest] == ["02_seg.nii.gz"]
     result = read_source("folder", root, {"pattern": "{subject}_{modality}.nii.gz", "modalities": {"seg": "T1w"}})
     assert [r.image.name for r in result.manifest] == ["02_seg.nii.gz"]
 

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from halebrain.core.config import Config
+from halebrain.core.errors import DataError
 from halebrain.core.types import TEMPLATE_SPACE
 from halebrain.core.wording import counted
 from halebrain.data.datasets.base import SOURCES, Draft, Source, read_source
 from halebrain.data.datasets.tables import column, parse_age, parse_pathology, parse_sex, read_rows
 from halebrain.io.bids import SUFFIXES, read_name
 from halebrain.io.discovery import bids_images
-from halebrain.io.manifest import Manifest, ScanRecord
+from halebrain.io.manifest import HEALTHY, Manifest, ScanRecord
 from halebrain.io.tables import Row
 from halebrain.io.tree import NIFTI, FileTree, summed_left_out
 from halebrain.io.volume import stem_of
@@ -34,7 +35,7 @@ _KEYS = {"sub": "subject", "ses": "session"}
 _LESION_WORDS = ("lesion", "tumor", "tumour", "wmh", "stroke")
 _GROUPS = ("pathology", "group", "diagnosis", "dx")
 _MASK_SUFFIXES = ("mask", "dseg", "roi")
-_SAID = 10
+_MOST_REPORTED = 10
 """Problems of a data set that are reported one by one where no file takes them."""
 Entities = dict[str, str]
 
@@ -110,7 +111,7 @@ class BidsSource(Source):
                     space=TEMPLATE_SPACE if scan.entities.get("space") == TEMPLATE_SPACE else "native",
                     pathology=self._pathology(rows),
                     site=_first(rows, "site", "institution", "scanner", "center") or None,
-                    age=parse_age(_first(rows, "age")),
+                    age=next((age for row in rows if (age := parse_age(column(row, "age"))) is not None), None),
                     sex=parse_sex(_first(rows, "sex", "gender")),
                     entities=rest or None,
                 )
@@ -121,12 +122,15 @@ class BidsSource(Source):
             draft.report(f"sub-{subject}", "not in participants.tsv; listed without age, sex, site and group")
 
     def _pathology(self, rows: Sequence[Row]) -> str | None:
-        said = _first(rows, *_GROUPS)
-        return parse_pathology(said, healthy=self.settings.healthy_groups) or self.settings.pathology
+        """Return what the session's row states, else the person's; who is healthy in one row alone is not healthy."""
+        named = [parse_pathology(column(row, *_GROUPS), healthy=self.settings.healthy_groups) for row in rows]
+        stated = [one for one in named if one is not None]
+        ill = [one for one in stated if one != HEALTHY]
+        return next(iter(ill or stated), self.settings.pathology)
 
 
 def _first(rows: Sequence[Row], *names: str) -> str:
-    """Return what the first row says that says anything in one of the columns: a session speaks before its person."""
+    """Return the first filled cell of one of the columns: that of the session takes precedence over its person's."""
     return next((said for row in rows if (said := column(row, *names))), "")
 
 
@@ -196,7 +200,11 @@ def _read_sessions(tree: FileTree, subject: str, draft: Draft) -> dict[str, Row]
     table = tree.root / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
     if not tree.has(table):
         return {}
-    rows = _rows_by(table, "session_id", "ses-", draft)
+    try:
+        rows = _rows_by(table, "session_id", "ses-", draft)
+    except DataError as error:
+        draft.report(table.name, f"cannot be used: {error}")
+        return {}
     return {name: _agreed(f"sub-{subject}_ses-{name}", table.name, own, draft) for name, own in rows.items()}
 
 
@@ -228,10 +236,10 @@ def _agreed(whom: str, table: str, rows: list[Row], draft: Draft) -> Row:
 def bids_manifest(place: Path) -> Manifest:
     """Return the scans of a BIDS data set; what is wrong with it and other images are named in warnings."""
     found = read_source("bids", place, {"derived": True})
-    for problem in found.problems[:_SAID]:
+    for problem in found.problems[:_MOST_REPORTED]:
         _log.warning(problem)
-    if len(found.problems) > _SAID:
-        _log.warning("%s", counted(len(found.problems) - _SAID, "more problem"))
+    if len(found.problems) > _MOST_REPORTED:
+        _log.warning("%s", counted(len(found.problems) - _MOST_REPORTED, "more problem"))
     for name, error in found.failed.items():
         _log.warning("%s: left out, %s", name, error)
     if line := summed_left_out(found.left_out):

@@ -131,7 +131,8 @@ class FolderSource(Source):
         self.settings = settings
         self.layout = f"files named '{settings.pattern}'"
         self._regex = to_regex(settings.pattern)
-        self._means_masks = is_named_as_mask(Path(_GAP.sub("any", settings.pattern)))
+        forms = (_GAP.sub("", settings.pattern), _GAP.sub("any", settings.pattern))
+        self._means_masks = any(is_named_as_mask(Path(form)) for form in forms)
         given = set(re.compile(self._regex).groupindex)
         for mask in (settings.lesion, settings.brain_mask):
             fill(mask or "", dict.fromkeys(given, ""))
