@@ -168,6 +168,7 @@ def test_the_package_and_the_command_line_load_no_heavy_library(module):
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_detection_loads_the_drawing_library_with_its_first_picture():
     code = "import sys, halebrain.workflows.detect; print('matplotlib' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

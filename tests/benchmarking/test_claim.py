@@ -57,6 +57,7 @@ def test_contrasts_of_committed_tables_are_those_of_the_benchmark(tmp_path, run,
             assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_page_states_what_both_cohorts_give_together():
     page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
     for modality in ("", "_flair"):
@@ -68,6 +69,7 @@ def test_the_page_states_what_both_cohorts_give_together():
             assert stated in page
 
 
+@pytest.mark.slow
 def test_the_page_states_the_comparison_of_the_paper():
     page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
     for modality in ("", "_flair"):

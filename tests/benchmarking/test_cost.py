@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -55,6 +56,7 @@ def test_a_convolution_and_its_gradients_by_closed_form():
     assert flop_of(lambda: linear(torch.ones(2, 7))) == 2 * 7 * 4 * 2
 
 
+@pytest.mark.slow
 def test_the_operations_of_a_stage_are_those_that_it_really_does():
     settings = config()
     cells = {cell.key: cell for cell in plan(settings)}
@@ -66,6 +68,7 @@ def test_the_operations_of_a_stage_are_those_that_it_really_does():
         assert network_cost(cell, under, settings).step == real.get_total_flops() // 2
 
 
+@pytest.mark.slow
 def test_steps_validations_levels_and_scans_multiply():
     settings = config()
     found, cells = costs(settings), {cell.key: cell for cell in plan(settings)}
@@ -84,6 +87,7 @@ def test_steps_validations_levels_and_scans_multiply():
     assert longer[below.key].train > 1.8 * found[below.key].train
 
 
+@pytest.mark.slow
 def test_finished_cells_are_known_and_their_reconstructions_are_made_again():
     settings = config(seeds=[0])
     found = costs(settings, "pair-stroke", done=frozenset({"fold0/seed0/ddpm"}))
@@ -120,6 +124,7 @@ def test_memory_grows_with_the_batch_and_holds_five_copies_of_the_weights():
     assert half["fold0/seed0/hidden"].memory_bytes < memory(4)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_pretrained_once_a_fold_and_seed():
     encoder = {"blocks": [1, 1], "width": 8, "features": 16, "norm": "group", "patch": 4}
     spec = {"name": "cddpm", "settings": {"unet": UNET, "encoder": encoder, "test_levels": [300]}}

@@ -233,6 +233,7 @@ def test_people_and_sessions_without_a_scan_are_named(app, dataset, tmp_path):
     assert said.err.strip().endswith("looked for FLAIR; --modality T1w takes what is there")
 
 
+@pytest.mark.slow
 def test_two_scans_of_one_name_fail_and_stop_no_other(app, dataset, tmp_path):
     scan = dataset / "sub-01/anat/sub-01_FLAIR.nii.gz"
     nibabel.save(nibabel.load(scan), scan.with_name("sub-01_FLAIR.nii"))

@@ -81,6 +81,7 @@ def test_parts_give_the_files_of_one_run_to_the_bit(evaluate, compared):
     assert len(files(compared / "whole")) > 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_part_that_is_run_again_keeps_what_it_scored_unless_the_files_changed(evaluate, compared, rng):
     evaluate("parts", 0)

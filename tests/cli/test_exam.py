@@ -197,6 +197,7 @@ def test_evaluate_compares_exams_with_each_contrast_alone(person, small_model, c
     assert (code, "exams are evaluated on the grid of their reference scan" in printed.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_thresholds_of_exams_are_calibrated_beside_those_of_scans(small_cohort, person, small_model, command, tmp_path):
     manifest = small_cohort(HEALTHY, "healthy")
     about = ["--manifest", manifest, "--device", "cpu", "--no-progress"]
@@ -286,6 +287,7 @@ def test_an_exam_whose_annotated_scan_cannot_be_used_fails(person, small_model, 
     }
 
 
+@pytest.mark.slow
 def test_patients_with_a_mask_on_one_contrast_calibrate_exams(small_cohort, small_model, command, tmp_path):
     manifest = small_cohort(HEALTHY, "healthy")
     patients = small_cohort([("q", modality, "val", "ms") for modality in ("T1w", "FLAIR")], "patients")
@@ -354,6 +356,7 @@ def test_exams_of_one_person_are_not_enough_people(monkeypatch):
         evaluate_exams.fit_exam_calibration(None, rows, None, **about)
 
 
+@pytest.mark.slow
 def test_evaluations_and_calibrations_report_the_scans_that_they_leave_out(
     small_cohort, small_model, command, tmp_path
 ):

@@ -94,6 +94,7 @@ def test_another_calibration_is_not_taken_for_the_former_one(
         fill_scan(calibrated[1], scan, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_detection_in_the_folder_of_a_scan_filled_alone_keeps_it(
     small_model: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_mask_that_fills_nothing_or_nearly_all_is_told(
         assert said in printed.err
 
 
+@pytest.mark.slow
 def test_beside_the_other_files_and_in_python_it_is_the_same(
     bundled: Path, command: Command, patient: tuple[Path, Path], tmp_path: Path
 ) -> None:

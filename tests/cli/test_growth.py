@@ -111,6 +111,7 @@ def test_growth_is_refused_where_it_makes_no_sense(run, small_model, small_cohor
     assert "--grow-to needs --threshold" in run("report", tmp_path / "out", "--grow-to", 0.1, code=2).err
 
 
+@pytest.mark.slow
 def test_why_findings_do_not_grow_is_said(run, small_model, small_cohort, monkeypatch):
     manifest = small_cohort([*HEALTHY, ("p", "FLAIR", "val", "ms")])
     said = run("calibrate", small_model, "--manifest", manifest)

@@ -259,6 +259,7 @@ def test_a_folder_has_a_page_of_all_scans_with_what_failed(small_model, small_co
     assert "failed" not in re.sub(r"<style>.*?</style>", "", index, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_one_scan_more_is_on_the_page_of_all_scans(small_model, small_cohort, command, tmp_path):
     (row,) = Manifest.read(small_cohort([("a", "FLAIR", "test", "healthy")]))
     folder, out = tmp_path / "scans", tmp_path / "out"
@@ -278,6 +279,7 @@ def test_one_scan_more_is_on_the_page_of_all_scans(small_model, small_cohort, co
     assert len((out / "failed.tsv").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_detections_in_one_folder_fail_each_by_its_name(small_model, small_cohort, command, tmp_path):
     rows = Manifest.read(small_cohort([("a", "FLAIR", "test", "healthy"), ("b", "FLAIR", "test", "healthy")]))
     out = tmp_path / "out"

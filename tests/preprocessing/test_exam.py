@@ -154,6 +154,7 @@ def test_a_mask_of_one_scan_serves_another_with_its_skull():
     assert volumes[1] == pytest.approx(volumes[0], rel=0.03)
 
 
+@pytest.mark.slow
 def test_scans_in_template_space_are_used_where_they_lie():
     scans = [
         ExamScan(name, head(contrast=name), space="MNI152NLin2009aSym", contrast=name) for name in ("T1w", "FLAIR")

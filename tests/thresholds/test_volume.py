@@ -54,6 +54,7 @@ def test_the_interval_by_hand():
     assert estimate.high_ml == pytest.approx(estimate.value_ml * math.exp(1.1), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_nine_of_ten_further_patients():
     rng, held = np.random.default_rng(0), []
     for _ in range(300):

@@ -130,6 +130,7 @@ def test_pairs_are_made_anew_where_anything_that_matters_differs(
     assert {path.name.split("_")[-2] for path in set(files(tmp_path)) - before} == new
 
 
+@pytest.mark.slow
 def test_pairs_are_made_again_where_other_lesion_masks_lie_in_the_same_folder(tmp_path: Path) -> None:
     def write_mask(start: int) -> None:
         mask = np.zeros((96, 96, 80), np.uint8)

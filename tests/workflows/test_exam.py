@@ -132,6 +132,7 @@ def test_finished_exams_are_kept_and_those_of_other_settings_refused(exam, setti
     assert first.findings.is_file()
 
 
+@pytest.mark.slow
 def test_a_scan_that_fits_nobody_is_an_exam_of_its_own_and_reported(small_cohort, settings, tmp_path):
     options, said = settings
     found = detect_exams([small_cohort(ROWS)], tmp_path / "out", options)
@@ -157,6 +158,7 @@ def test_a_corrupted_scan_is_flagged_and_the_others_go_on(exam, settings, tmp_pa
     assert any(flag.startswith("sub-p_FLAIR is not used: ") for flag in found.flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["not readable", "not there"])
 def test_of_a_scan_that_is_not_used_any_more_no_file_of_an_earlier_run_stays(exam, settings, tmp_path, how):
     options = replace(settings[0], also_fill=True)
@@ -271,6 +273,7 @@ def test_dicom_seg_of_scans_that_are_no_dicom_is_refused_before_any_work(exam, s
         detect_exams([exam], tmp_path / "out", replace(settings[0], dicom_seg=True))
 
 
+@pytest.mark.slow
 def test_every_scan_is_filled_where_the_mask_of_the_exam_is_and_nowhere_else(exam, settings, tmp_path):
     options = replace(settings[0], also_fill=True, fill_margin_mm=0.0)
     (found,) = detect_exams([exam], tmp_path / "out", options).results
@@ -322,6 +325,7 @@ def test_results_of_an_exam_depend_on_the_scale_of_its_scores_at_a_number_too(ex
         detect_exam(calibrated(detector, 0.4), person, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_page_at_another_threshold_states_no_filled_scan(exam, settings, tmp_path):
     said = settings[1]
     (found,) = detect_exams([exam], tmp_path / "out", replace(settings[0], also_fill=True)).results

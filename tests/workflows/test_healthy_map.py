@@ -76,6 +76,7 @@ def test_a_person_is_left_out_as_if_never_there(small_model, rows) -> None:
     assert fit.without("nobody").contrasts == fit.fitted.contrasts
 
 
+@pytest.mark.slow
 def test_thresholds_come_from_scans_that_are_compared_with_other_people(small_model, rows) -> None:
     fit = fit_on(small_model, rows)
     run_calibration(small_model, rows, NORMALISED, failures=Failures(None))
@@ -104,6 +105,7 @@ def test_a_contrast_of_fewer_than_five_people_has_no_map(small_model, small_coho
         fit_on(small_model, manifest.of_contrasts(("T1w",)))
 
 
+@pytest.mark.slow
 def test_a_later_fit_keeps_the_contrasts_that_it_lacks(small_model, small_cohort) -> None:
     first = Manifest.read(small_cohort(HEALTHY))
     other = Manifest.read(small_cohort([(f"t{n}", "T2w", "val", "healthy") for n in range(5)], folder="second"))
