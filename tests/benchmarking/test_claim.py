@@ -157,9 +157,10 @@ def test_the_page_states_what_few_annotated_scans_give():
             assert f"{pair_cell} | {fused_cell}" in page.replace("**", ""), (learned, cells)
 
 
-def test_the_page_states_what_more_steps_on_synthetic_anomalies_give():
+@pytest.mark.parametrize("run", ["matrix_cpu2_draem", "matrix_cpu2_draem_code"])
+def test_the_page_states_what_more_steps_or_others_of_synthetic_anomalies_give(run):
     page = (ALL_RESULTS.parent / "explanation" / "claim.md").read_text(encoding="utf-8")
-    with (ALL_RESULTS / "matrix_cpu2_draem" / "matrix.tsv").open(encoding="utf-8") as handle:
+    with (ALL_RESULTS / run / "matrix.tsv").open(encoding="utf-8") as handle:
         found = {row["column"]: row for row in csv.DictReader(handle, delimiter="\t") if row["row"] == "Unet (DRAEM)"}
     for column in ("synthetic", "tumour"):
         mean, low, high = (float(found[column][name]) for name in ("auprc", "auprc_low", "auprc_high"))
