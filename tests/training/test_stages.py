@@ -293,7 +293,9 @@ def test_the_scans_of_a_run_are_shown_with_neighbours_and_counted_as_configured(
     assert len(opened(others, rows)["val"]) == 2, "what is judged is judged once"
     healthy = Manifest(
         tuple(
-            replace(r, pathology="healthy", subject=f"{r.subject}{s}", split=s) for r in rows for s in ("train", "val")
+            replace(r, pathology="healthy", lesion=None, subject=f"{r.subject}{s}", split=s)
+            for r in rows
+            for s in ("train", "val")
         )
     )
     healthy.select(lambda record: record.subject.startswith("1")).write(further)
