@@ -31,6 +31,18 @@ class Oracle(torch.nn.Module):
         return self.answer.expand_as(x)
 
 
+class Watch(torch.nn.Module):
+    """A network that gives back what it sees, and keeps it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, level, condition):
+        self.seen.append(x)
+        return x
+
+
 @pytest.fixture
 def image():
     return torch.rand(2, 1, 32, 24, generator=make_generator(1))
@@ -118,15 +130,9 @@ def test_patches_cover_the_slice_and_only_they_are_noised(image):
     assert [p.start for p in built._cover(40)] == [0, 12, 24]
     assert [p.start for p in built._cover(32)] == [0, 8, 16]
     assert [p.start for p in built._cover(10)] == [0]
-    seen = []
-
-    class Watch(torch.nn.Module):
-        def forward(self, x, level, condition):
-            seen.append(x)
-            return x
-
     built.unet = Watch()
     out = built.reconstruct(image, level=300, seeds=draw_seeds(2, make_generator(0)))
+    seen = built.unet.seen
     assert len(seen) == 3 * 2
     touched = sum((x != image * 2 - 1).int() for x in seen)
     assert touched.min() >= 1
@@ -135,21 +141,14 @@ def test_patches_cover_the_slice_and_only_they_are_noised(image):
 
 
 @pytest.mark.parametrize(("where", "places"), [("grid", 4), ("anywhere", 40)])
-def test_the_patch_of_training_lies_anywhere_or_where_the_test_has_one(image, where, places):
+def test_the_patch_of_training_lies_anywhere_or_where_the_test_has_one(where, places):
     wide = torch.rand(100, 1, 32, 32, generator=make_generator(3))
     built = build_reconstructor(
         "pddpm", {"unet": UNET, "patch_size": 16, "stride": 16, "train_patches": where, "train_levels": (500, 501)}
     )
-    seen = []
-
-    class Watch(torch.nn.Module):
-        def forward(self, x, level, condition):
-            seen.append(x)
-            return x
-
     built.unet = Watch()
     built.loss(wide, generator=make_generator(0))
-    changed = (seen[0] != wide * 2 - 1)[:, 0].nonzero().tolist()
+    changed = (built.unet.seen[0] != wide * 2 - 1)[:, 0].nonzero().tolist()
     firsts = {n: (row, column) for n, row, column in reversed(changed)}
     assert len(firsts) == 100
     assert len(set(firsts.values())) >= places
